@@ -38,6 +38,10 @@ MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
     help="failed, missing, skipped or not-installed cells. Default: all but the skipped.",
 )
 @click.option("--shard", metavar="I/N", help="The I-th of N parts, for job arrays.")
+@click.option("--task", "tasks", multiple=True, help="Its cells alone. Repeatable.")
+@click.option(
+    "--method", "methods", multiple=True, help="Its cells alone, or a reference row's. Repeatable."
+)
 @click.option("--dry-run", is_flag=True, help="Show the cells and what they will take, and stop.")
 @click.option("--refresh", is_flag=True, help="Compute existing records again.")
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
@@ -59,6 +63,8 @@ def sweep(
     results: Path,
     only: str | None,
     shard: str | None,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
     dry_run: bool,
     stop_on_error: bool,
     max_failures: int | None,
@@ -68,11 +74,12 @@ def sweep(
     """Compute every cell of SUITE that is not there yet: a shipped suite, or a .toml file."""
     from rlcondense.running import sweep as sweeping
     from rlcondense.running.executors.choice import check_executor
+    from rlcondense.running.planned import part_of
     from rlcondense.running.suite import load_suite
 
     expect_many_objects()
     the_suite = load_suite(suite)
-    part = _shard(shard)
+    of_array = _shard(shard)
     wanted = None if only is None else tuple(status.strip() for status in only.split(","))
     if stop_on_error and max_failures is not None:
         raise BadConfig("--stop-on-error is --max-failures 1: give one of them")
@@ -84,7 +91,7 @@ def sweep(
     check_machine(options["workers"], options["device"])
     check_executor(options["executor"], address=options["address"], gpus=options["gpus"])
     if dry_run:
-        _dry_run(the_suite, results, wanted, part, as_json, **options)
+        _dry_run(the_suite, results, wanted, part_of(of_array, tasks, methods), as_json, **options)
         return
     watcher = ConsoleSweep()
     started = time.monotonic()
@@ -94,7 +101,9 @@ def sweep(
                 the_suite,
                 results=results,
                 only=wanted,
-                shard=part,
+                shard=of_array,
+                tasks=tasks,
+                methods=methods,
                 max_failures=most_failures,
                 watcher=watcher,
                 **options,
@@ -120,7 +129,7 @@ def _dry_run(
     suite: Any,
     results: Path,
     only: Sequence[str] | None,
-    shard: tuple[int, int] | None,
+    part: Any,
     as_json: bool,
     *,
     refresh: bool,
@@ -134,7 +143,7 @@ def _dry_run(
 
     store = Store(results, writable=False)
     with plugins_at_work():
-        states = of_suite.dry_run(suite, store, only, shard, refresh)
+        states = of_suite.dry_run(suite, store, only, part, refresh)
     if as_json:
         echo_json([state.to_json() for state in states])
         return

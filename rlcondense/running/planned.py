@@ -1,13 +1,16 @@
-"""The cells of a plan, and the shards that they belong to."""
+"""The cells of a plan, and the parts of it that a sweep computes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlcondense.catalogue import find
+from rlcondense.errors import BadConfig
 from rlcondense.records.cell import Cell
 from rlcondense.records.schema import is_cell
+from rlcondense.references import POLICIES
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,67 @@ class Planned:
         return cls(cell=cell, **{name: values[name] for name in names})
 
 
-def in_shard(planned: Planned, shard: tuple[int, int] | None) -> bool:
-    """Return whether a cell is in shard i of n, counted from 1.
+@dataclass(frozen=True)
+class Part:
+    """The part of a suite that one sweep computes.
 
-    Cells with the same condensation are in the same shard.
+    Attributes:
+        shard: `(i, n)`: only the i-th of n parts, counted from 1. Cells with the same condensation
+            are in the same one. None for all.
+        tasks: ids of the tasks to compute; none stands for all.
+        methods: ids of the methods and reference rows to compute; none stands for all.
     """
-    if shard is None:
-        return True
-    number, count = shard
-    return int(planned.shard_key, 16) % count == number - 1
+
+    shard: tuple[int, int] | None = None
+    tasks: frozenset[str] = frozenset()
+    methods: frozenset[str] = frozenset()
+
+    def has(self, planned: Planned) -> bool:
+        """Return whether a cell is of this part."""
+        if self.shard is not None:
+            number, count = self.shard
+            if int(planned.shard_key, 16) % count != number - 1:
+                return False
+        if not self.tasks and not self.methods:
+            return True
+        cell = planned.cell
+        return cell is not None and (
+            (not self.tasks or cell.task in self.tasks)
+            and (not self.methods or cell.method["id"] in self.methods)
+        )
+
+    def check(self, plan: Iterable[Planned], suite: str) -> None:
+        """Refuse names that no cell of a plan has.
+
+        Raises:
+            BadConfig: the suite has no such task or method.
+        """
+        cells = [planned.cell for planned in plan if planned.cell is not None]
+        for kind, asked, there in (
+            ("task", self.tasks, {cell.task for cell in cells}),
+            ("method", self.methods, {cell.method["id"] for cell in cells}),
+        ):
+            for name in sorted(asked - there):
+                known = ", ".join(sorted(there))
+                raise BadConfig(f"suite {suite!r} has no {kind} {name!r}: its are {known}")
+
+
+WHOLE = Part()
+
+
+def part_of(
+    shard: tuple[int, int] | None = None, tasks: Iterable[str] = (), methods: Iterable[str] = ()
+) -> Part:
+    """Make a part of a suite from names of tasks and methods, aliases or ids.
+
+    Raises:
+        BadConfig: the shard is impossible.
+        UnknownName: there is no such task, method or reference row.
+    """
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
+    return Part(
+        shard,
+        frozenset(find("tasks", name).id for name in tasks),
+        frozenset(name if name in POLICIES else find("methods", name).id for name in methods),
+    )

@@ -18,7 +18,7 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.record import Facts, Record
 from rlcondense.records.store import Store, StoredState
 from rlcondense.running.estimate import Estimate, Rates
-from rlcondense.running.planned import Planned, in_shard
+from rlcondense.running.planned import WHOLE, Part, Planned
 from rlcondense.running.suite import Suite, shipped_suites
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
@@ -88,7 +88,7 @@ def dry_run(
     suite: Suite,
     store: Store,
     only: Collection[str] | None = None,
-    shard: tuple[int, int] | None = None,
+    part: Part = WHOLE,
     refresh: bool = False,
 ) -> list[State]:
     """Return the states of the cells that a sweep would compute. Nothing is written.
@@ -97,17 +97,19 @@ def dry_run(
         suite: from `load_suite`.
         store: the store of their records.
         only: as for `sweep`; by default all cells are returned.
-        shard: as for `sweep`.
+        part: the part of the suite that the sweep would compute.
         refresh: as for `sweep`: done cells count as missing.
     """
     from rlcondense.running.plan import plan_suite  # with torch, which `status` needs not
 
-    statuses = statuses_of(only, shard, refresh=refresh)
-    states = states_of(plan_suite(suite, store.look), store)
+    statuses = statuses_of(only, refresh=refresh)
+    plan = plan_suite(suite, store.look)
+    part.check(plan, suite.name)
+    states = states_of(plan, store)
     if refresh:
         states = anew(states)
     shown = statuses if only is not None else STATES
-    return [s for s in states if in_shard(s.planned, shard) and s.status in shown]
+    return [s for s in states if part.has(s.planned) and s.status in shown]
 
 
 def anew(states: Iterable[State]) -> list[State]:
@@ -200,7 +202,7 @@ class SweepResult(ResultViews):
         failed: how many of those failed, or could not be written.
         store: the store of the records.
         stopped: whether it ended early because of failures.
-        shard: which part of the suite was its own.
+        part: the part of the suite that was its own.
         notes: what is missing, and what differs between the records that were there and this
             environment.
     """
@@ -211,13 +213,13 @@ class SweepResult(ResultViews):
     failed: int
     store: Store
     stopped: bool = False
-    shard: tuple[int, int] | None = None
+    part: Part = WHOLE
     notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """True if no cell of this sweep has failed, now or before."""
-        own = [state for state in self.states if in_shard(state.planned, self.shard)]
+        own = [state for state in self.states if self.part.has(state.planned)]
         return not self.failed and not any(state.status == "failed" for state in own)
 
     def counts(self) -> dict[str, int]:
@@ -276,7 +278,6 @@ def counts_of(states: Iterable[State]) -> dict[str, int]:
 
 def statuses_of(
     only: Collection[str] | None,
-    shard: tuple[int, int] | None,
     workers: int | None = None,
     max_failures: int | None = None,
     *,
@@ -288,8 +289,6 @@ def statuses_of(
     for name in only or ():
         if name not in OFFERED:
             raise BadConfig(f"only takes {', '.join(OFFERED)}, not {name!r}")
-    if shard is not None and not 1 <= shard[0] <= shard[1]:
-        raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
     for what, value in (("workers", workers), ("max failures", max_failures)):
         if value is not None:
             check_count(what, value)

@@ -15,7 +15,7 @@ from rlcondense.running.estimate import Rates
 from rlcondense.running.executors.base import Setting
 from rlcondense.running.executors.choice import executor_of
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.planned import Planned, in_shard
+from rlcondense.running.planned import Planned, part_of
 from rlcondense.running.states import (
     State,
     SweepResult,
@@ -34,6 +34,8 @@ def sweep(
     results: str | Path = "results",
     only: Collection[str] | None = None,
     shard: tuple[int, int] | None = None,
+    tasks: Collection[str] = (),
+    methods: Collection[str] = (),
     executor: str = "local",
     address: str | None = None,
     gpus: float | None = None,
@@ -51,6 +53,8 @@ def sweep(
         results: folder of the records.
         only: the statuses of cells to compute, of `OFFERED`; by default all but `skipped`.
         shard: `(i, n)`: only the i-th of n parts, counted from 1.
+        tasks: names of the tasks to compute; none stands for all.
+        methods: names of the methods and reference rows to compute; none stands for all.
         executor: `local` or `ray`.
         address: of a running Ray cluster.
         gpus: of a GPU for each of Ray's tasks, by default one.
@@ -73,13 +77,14 @@ def sweep(
         {'done': 9}
     """
     planned_suite = suite if isinstance(suite, Suite) else load_suite(suite)
-    statuses = statuses_of(only, shard, workers, max_failures, refresh=refresh)
+    statuses = statuses_of(only, workers, max_failures, refresh=refresh)
+    part = part_of(shard, tasks, methods)
     store = Store(Path(results))
     watcher = watcher or Silent()
     setting = Setting(store, device, workers, refresh, keep_policies, planned_suite.heldout_data)
 
     def wanted(state: State) -> bool:
-        if not in_shard(state.planned, shard):
+        if not part.has(state.planned):
             return False
         if state.status == "done":
             return refresh
@@ -88,6 +93,7 @@ def sweep(
 
     def make_plan() -> list[Planned]:
         plan = plan_suite(planned_suite, store.look)
+        part.check(plan, planned_suite.name)
         write_manifest(store, planned_suite, plan)
         return plan
 
@@ -105,7 +111,7 @@ def sweep(
         )
         states = going.plan()
         notes = _notes(states, backend.device)
-        own = [state for state in states if in_shard(state.planned, shard)]
+        own = [state for state in states if part.has(state.planned)]
         if keep_policies:
             notes += _without_policies(store, own, refresh)
         for note in notes:
@@ -125,7 +131,7 @@ def sweep(
         going.failed,
         store,
         stopped=going.stopped and bool(going.queue),
-        shard=shard,
+        part=part,
         notes=tuple(notes),
     )
 

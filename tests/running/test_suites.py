@@ -13,7 +13,7 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
-from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.make import default_dataset, make_learner, make_task
 from rlcondense.protocol import protocol_of
 from rlcondense.records.cell import method_cell
@@ -21,7 +21,7 @@ from rlcondense.records.store import MISSING, StoredState
 from rlcondense.running.estimate import Rates, in_words, works
 from rlcondense.running.pairs import make_pair
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.planned import Planned, in_shard
+from rlcondense.running.planned import Part, Planned, part_of
 from rlcondense.running.suite import Suite, load_suite, shipped_suites, suite_from
 
 SMALL: dict[str, Any] = {
@@ -241,7 +241,7 @@ def test_shards_are_disjoint_whole_and_keep_together_what_condenses_the_same() -
     planned = plan(
         methods=["random", "bc-25"], sizes=[*range(1, 41)], learners=["bc", "discrete-bc"]
     )
-    shards = [[p for p in planned if in_shard(p, (i, 3))] for i in (1, 2, 3)]
+    shards = [[p for p in planned if Part((i, 3)).has(p)] for i in (1, 2, 3)]
     assert sum(map(len, shards)) == len(planned)
     assert {p.text for shard in shards for p in shard} == {p.text for p in planned}
     assert min(map(len, shards)) > 15
@@ -250,6 +250,35 @@ def test_shards_are_disjoint_whole_and_keep_together_what_condenses_the_same() -
         for other in shards:
             if other is not shard:
                 assert not ids & {p.cell.condensation_id for p in other if p.cell}
+
+
+def test_a_part_has_the_cells_of_its_tasks_and_methods_alone() -> None:
+    planned = plan_suite(load_suite("procgen-plain"), nothing)
+    part = part_of(tasks=["coinrun-plain"], methods=["deminf", "marginal-policy"])
+    part.check(planned, "procgen-plain")
+    cells = [one.cell for one in planned if part.has(one) and one.cell]
+    assert {cell.task for cell in cells} == {"procgen/coinrun-plain-v0"}
+    assert [cell.method["id"] for cell in cells].count("marginal-policy") == 1
+    assert [cell.method["id"] for cell in cells].count("deminf") == 9
+    assert len(cells) == 10
+    halves = [[one for one in planned if replace(part, shard=(i, 2)).has(one)] for i in (1, 2)]
+    assert sum(map(len, halves)) == 10
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"tasks": ["cartpole"]}, "suite 'procgen-plain' has no task 'classic/cartpole-v0': its a"),
+        ({"methods": ["dbc"]}, "suite 'procgen-plain' has no method 'dbc': its are band, critical"),
+        ({"methods": ["gradmach"]}, "did you mean 'gradmatch'"),
+    ],
+)
+def test_a_part_of_what_the_suite_has_not_is_refused(
+    names: dict[str, list[str]], message: str
+) -> None:
+    planned = plan_suite(load_suite("procgen-plain"), nothing)
+    with pytest.raises(RLCondenseError, match=message):
+        part_of(**names).check(planned, "procgen-plain")
 
 
 @pytest.mark.parametrize("name", shipped_suites())

@@ -128,6 +128,9 @@ def episode_seeds(path: Path, episodes: Iterable[int], owner: str) -> list[int |
                 seeds.append(None)
                 continue
             stored = attributes.get_id("seed")
+            if stored.dtype.kind in "OSU":  # Minari before 0.5 wrote the word None
+                seeds.append(None)
+                continue
             if stored.shape not in ((), (1,)) or stored.dtype.kind not in "iu":
                 raise CorruptArtifact(f"{owner}: the seed of episode {number} is no whole number")
             seeds.append(int(np.asarray(attributes["seed"]).item()))

@@ -321,7 +321,11 @@ def test_of_an_episodes_attributes_only_the_seed_is_read() -> None:
     assert read_minari(DATA).origin.reset_seeds == (7,)
     with h5py.File(data_file(), "r+") as file:
         del file["episode_0"].attrs["seed"]
-        file["episode_0"].attrs["seed"] = "seven"
+        file["episode_0"].attrs["seed"] = "None"  # as older versions of Minari wrote
+    assert read_minari(DATA).origin.reset_seeds == (None,)
+    with h5py.File(data_file(), "r+") as file:
+        del file["episode_0"].attrs["seed"]
+        file["episode_0"].attrs["seed"] = 7.5
     with pytest.raises(CorruptArtifact, match="the seed of episode 0 is no whole number"):
         read_minari(DATA)
 

@@ -83,9 +83,9 @@ class GradMatchConfig(NetworkConfig):
             and their loss is the negative log-likelihood under a Gaussian.
         augmentation: `none`, or `shift`: synthetic and real frames are shifted by the same pixels.
         validate_every: number of iterations between two validations; None for none. Each trains a
-            student with the same initial weights on the synthetic data, and the data of that
-            iteration are returned whose student has the lowest loss on a tenth of the episodes,
-            with which nothing else is done.
+            student, always with the same initial weights, on the synthetic data as they are, the
+            start included. Returned are the data whose student has the lowest loss on at most 2,048
+            rows of a tenth of the episodes, which are used for nothing else.
     """
 
     labels: str = "learned"

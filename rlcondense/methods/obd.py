@@ -132,8 +132,8 @@ class PbcConfig(ObdConfig):
             data of the expert's.
         policy_updates: number of updates of offline RL, or of the value network of Av-PBC. Of
             offline RL the target network is renewed twenty times in them, so that values look some
-            twenty steps ahead; from 160,000 updates on (4,000 for continuous actions) as often as
-            by d3rlpy's defaults, and further.
+            twenty steps ahead. From 160,000 updates on (4,000 for continuous actions) it is renewed
+            as often as by d3rlpy's defaults, so that they look further.
         values: action values by which Av-PBC weighs states: `own`, those of the offline-RL policy
             or of the fitted network, or `critic`, those of the critic of `sdr` and `critical` for
             the actions taken, which is trained once for all three if `policy_updates` are as many

@@ -26,7 +26,7 @@ from rlcondense.records.store import content_sha256
 # What answers most comes first.
 SUITES = (
     "what-teaches", "signal", "few-frames", "cartpole-sizes", "label-regimes", "q-learning",
-    "gradmatch-parts", "bytes", "faults", "two-pairs", "transfer", "light2024",
+    "gradmatch-parts", "bytes", "faults", "two-pairs", "more-pairs", "transfer", "light2024",
     "transfer-frames", "procgen-core", "procgen-plain", "light2024-questions", "four-pairs",
     "hades-sizes", "hades-transfer", "light2024-as-run", "light2024-weak",
 )  # fmt: skip

@@ -22,6 +22,7 @@ from rlcondense.reporting.formats import markdown_table
 SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
 OTHER_STUDENT = "student_rate"  # stated where the student inside is not the usual one
 VALIDATED = "validate_every"  # rows are held back, so that a seed's start is another
+FROZEN = "encoder=frozen"
 # A form's name is what sets it apart: the first that fits.
 FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"distance": "norm", "outer_optimiser": "sgd", "input": "raw"}, "equation 2"),
@@ -77,7 +78,8 @@ def short_name(row: Row) -> str:
     """Return a row's name, with a form of gradmatch in words.
 
     Labels that come with the data, or are learned, are left out: they have a column. A teacher's
-    stay, for a method may stand there with them and with its own.
+    stay, for a method may stand there with them and with its own. So does a frozen encoder, whose
+    rows are a group of their own, since their students are others.
     """
     taught = row.method["config"].get("labels") == TAUGHT
     form = form_of(row.method["config"])[1] if row.id == METHOD else ""
@@ -86,6 +88,8 @@ def short_name(row: Row) -> str:
     name, _, listed = row.name.partition(" (")
     hidden = () if taught else (f"labels={row.labels}", "labels=learned")
     settings = [one for one in listed.removesuffix(")").split(", ") if one and one not in hidden]
+    if row.method["config"].get("encoder") == "frozen" and FROZEN not in settings:
+        settings.append(FROZEN)
     if form:
         settings = [form, f"labels={TAUGHT}"] if taught else [form]
     return f"{name} ({', '.join(settings)})" if settings else name

@@ -115,10 +115,11 @@ def has_action_probs(path: Path) -> bool:
 def episode_seeds(path: Path, episodes: Iterable[int], owner: str) -> list[int | None]:
     """Return the seed with which each episode was reset, None where the file tells none.
 
-    Of an episode's attributes, which Minari would read all, this one alone is read.
+    Of an episode's attributes, which Minari would read all, this one alone is read. A text is taken
+    for none.
 
     Raises:
-        CorruptArtifact: a seed is no whole number.
+        CorruptArtifact: a seed is neither a whole number nor a text.
     """
     seeds: list[int | None] = []
     with h5py.File(path, "r") as file:
@@ -128,7 +129,8 @@ def episode_seeds(path: Path, episodes: Iterable[int], owner: str) -> list[int |
                 seeds.append(None)
                 continue
             stored = attributes.get_id("seed")
-            if stored.dtype.kind in "OSU":  # Minari before 0.5 wrote the word None
+            # Older versions of Minari wrote the word None; a text is not read, whatever it says.
+            if stored.shape == () and h5py.check_string_dtype(stored.dtype) is not None:
                 seeds.append(None)
                 continue
             if stored.shape not in ((), (1,)) or stored.dtype.kind not in "iu":

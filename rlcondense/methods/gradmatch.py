@@ -27,7 +27,9 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import descend, losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import MatchingLoss
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.full import HELD_BACK, held_back_rows
 from rlcondense.methods.parts.chunks import Parts, backward_by_chunks
@@ -69,7 +71,8 @@ class GradMatchConfig(NetworkConfig):
             if classes are matched jointly.
         theta: `initial` draws a network anew in every iteration; `trajectory` follows a student's
             training on the synthetic data (Zhao et al., algorithm 1); `expert` is the dataset's
-            policy, fixed (Light et al., as coded), and no setting of a network or student counts.
+            policy, fixed (Light et al., as coded), and no setting of a network or student counts
+            but in validations.
         trajectory: number of iterations along one student before the next is drawn.
         student_updates: number of updates of the student between two iterations.
         student_batch: number of rows in such an update, None for all.
@@ -85,7 +88,9 @@ class GradMatchConfig(NetworkConfig):
         validate_every: number of iterations between two validations; None for none. Each trains a
             student, always with the same initial weights, on the synthetic data as they are, the
             start included. Returned are the data whose student has the lowest loss on at most 2,048
-            rows of a tenth of the episodes, which are used for nothing else.
+            rows of a tenth of the episodes, from which no other row or gradient comes. A student
+            has 300 updates, or `student_updates` if they are more. Not for `labels=taught`, which
+            the rows get at the end.
     """
 
     labels: str = "learned"
@@ -109,6 +114,8 @@ class GradMatchConfig(NetworkConfig):
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "trajectory", "student_updates")
         check_positive(self, "student_batch", "student_rate", "validate_every")
+        if self.validate_every is not None and self.labels == TAUGHT:
+            raise BadConfig("validate_every is not for labels=taught: rows get these at the end")
         check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "theta", ("initial", "trajectory", "expert"))

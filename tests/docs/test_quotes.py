@@ -119,7 +119,9 @@ def test_every_exception_is_still_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(quotes(page.read_text()))], ids=name_of
+    "page",
+    [p for p in PAGES if p.name != "CHANGELOG.md" and any(quotes(p.read_text()))],
+    ids=name_of,
 )
 def test_quoted_intervals_are_those_of_published_rows(page: Path) -> None:
     known = ELSEWHERE.get(name_of(page), set())

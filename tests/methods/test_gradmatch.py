@@ -127,6 +127,7 @@ def test_a_lower_resolution_is_that_of_what_is_learned(tiny: TransitionDataset, 
         ("theta", "final", "theta must be one of initial, trajectory, expert"),
         ("labels", "none", "labels must be one of hard, soft, learned"),
         ("distance", "l1", "distance must be one of"),
+        ("validate_every", 0, "validate_every must be"),
     ],
 )
 def test_settings_that_cannot_be(
@@ -223,6 +224,11 @@ def test_rows_that_are_held_back_for_validation_are_used_for_nothing_else(
     batches = [rows for rows in drawn if not rows.all()]
     assert len(batches) == 5 + 2 * PROBES  # the others are validations
     assert not np.concatenate(batches).any()
+
+
+def test_labels_that_come_at_the_end_are_not_validated() -> None:
+    with pytest.raises(BadConfig, match="validate_every is not for labels=taught"):
+        make_method("gradmatch", validate_every=5, labels="taught")
 
 
 def test_a_budget_beyond_what_validation_leaves_is_refused() -> None:

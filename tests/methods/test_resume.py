@@ -13,6 +13,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import read_arrays, write_arrays
 from rlcondense.make import make_method
+from rlcondense.methods.gradmatch import _Validation
 from rlcondense.records.store import Store
 from rlcondense.running.condensing import UNFINISHED
 from rlcondense.running.condensing import condense as rlc_condense
@@ -30,13 +31,6 @@ CASES: dict[str, dict[str, Any]] = {
     "dbc": {"real_batch": 16, "inner_steps": 6, "window": 3},
     "gradmatch": {"real_batch": 4, "theta": "initial"},
     "gradmatch-trajectory": {"real_batch": 4, "trajectory": 2},
-    # The first of its rows are the best.
-    "gradmatch-validated": {
-        "real_batch": 4,
-        "trajectory": 2,
-        "validate_every": 2,
-        "learning_rate": 100.0,
-    },
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
     "frepo-frozen": {"real_batch": 8, "encoder": "frozen"},
     "ncfm": {"real_batch": 8, "frequencies": 16, "networks": 2, "network_updates": 2},
@@ -101,6 +95,32 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_pat
     check_goes_on(
         lambda path, progress: condense(case, path, progress=progress), tmp_path / "unfinished"
     )
+
+
+def test_a_killed_run_that_validates_goes_on_with_the_best_rows(
+    always: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = {**QUICK, "real_batch": 4, "theta": "initial", "validate_every": 1}
+
+    def make(path: Path | None, progress: Progress) -> CondensedDataset:
+        method = make_method("gradmatch", **settings)
+        kept = {"seed": 3, "progress": progress, "checkpoint": path}
+        return method.condense(DATA, task=GRID, budget=70, **kept)
+
+    moved: list[float] = []
+
+    def loss(validation: _Validation) -> float:
+        moved.append(validation._matching.synthetic.moved())
+        return abs(moved[-1] - moved[1]) if len(moved) > 1 else 1e9
+
+    monkeypatch.setattr(_Validation, "_loss", loss)
+    whole = make(None, silent)  # the best rows are those after the first of five iterations
+    assert whole.report is not None
+    assert whole.report.displacement is not None
+    assert whole.report.displacement.mean == pytest.approx(moved[1])
+    assert moved[1] > 0
+    assert moved[-1] > moved[1]
+    check_goes_on(make, tmp_path / "unfinished")
 
 
 def test_a_killed_run_that_matches_an_experts_gradients_goes_on(

@@ -265,6 +265,16 @@ def test_a_part_has_the_cells_of_its_tasks_and_methods_alone() -> None:
     assert sum(map(len, halves)) == 10
 
 
+def test_a_part_has_what_is_not_a_cell_yet() -> None:
+    planned = plan(methods=["bc-25"], sizes=[], learners=["bc"])
+    unknown = [one for one in planned if one.cell is None]
+    assert [one.text for one in unknown if "random" in one.text]
+    part = part_of(methods=["random"])
+    part.check(planned, "mine")
+    assert all(map(part.has, unknown))
+    assert len([one for one in planned if part.has(one)]) == len(unknown)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
